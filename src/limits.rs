@@ -492,9 +492,9 @@ pub const SUBSCRIPTIONS_MAX_DEFAULT: u32 = 4_000_000;
 /// Subscriptions of the connections from one address, by default. More: an error message, and the
 /// connection stays.
 pub const SUBSCRIPTIONS_PER_ADDRESS_MAX_DEFAULT: u32 = 1_000_000;
-/// Unknown tokens on calls that take any token, with less than a minute between one and the next:
-/// so many clients may have a dead token. More count as guesses of the operator's: they are
-/// answered late, and end a WebSocket connection.
+/// Unknown tokens of one network within a minute, on calls that take any token: so many clients may
+/// have a dead token. More count as guesses of the operator's: they are answered late, and end a
+/// WebSocket connection.
 pub const UNKNOWN_TOKENS_FREE: u32 = 1_000;
 /// Namespaces that one address may register at once if the server has no operator, by default, and
 /// again in each ten minutes: as many as the people of a class who share one address. More: 429.

@@ -11,7 +11,7 @@
 //!
 //! Calls that take other tokens too tell as well whether a token is the operator's, and so does
 //! `auth` over WebSocket. An unknown token is mostly a dead one there, so the first
-//! [`UNKNOWN_TOKENS_FREE`] do not count as guesses.
+//! [`UNKNOWN_TOKENS_FREE`] of a network within a minute do not count as guesses.
 //!
 //! A token that somebody made up is within reach of a machine that may ask a million times a
 //! second; one that asks once a second on each connection needs years.
@@ -20,8 +20,12 @@ use crate::limits::{
     GUESS_DELAY_MS_MAX, GUESS_DELAY_MS_MIN, GUESS_REPORT_SECONDS, UNKNOWN_TOKENS_FREE,
 };
 use crate::model::Timestamp;
+use std::collections::HashMap;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
+
+/// Networks whose unknown tokens are counted apart.
+const UNKNOWN_NETWORKS_MAX: usize = 4_096;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -29,9 +33,8 @@ pub struct Guesses {
     /// Failures with less than [`GUESS_REPORT_SECONDS`] between one and the next.
     in_a_row: u32,
     last: Timestamp,
-    /// Unknown tokens on other calls, in a row like the failures.
-    unknown: u32,
-    last_unknown: Timestamp,
+    /// Unknown tokens on other calls, by network: how many since when.
+    unknown: HashMap<IpAddr, (u32, Timestamp)>,
     /// Failures that the operator was not told of yet.
     untold: Option<Failures>,
 }
@@ -80,13 +83,29 @@ impl Guesses {
 
     /// An unknown token, on a call that takes other tokens than the operator's too. Returns the
     /// milliseconds after which it is answered if it counts as a guess.
-    pub fn note_unknown(&mut self, from: IpAddr, now: Timestamp) -> Option<u64> {
-        if is_over(self.last_unknown, now) {
-            self.unknown = 0;
+    pub fn note_unknown(
+        &mut self,
+        (from, network): (IpAddr, IpAddr),
+        now: Timestamp,
+    ) -> Option<u64> {
+        if self.unknown.len() >= UNKNOWN_NETWORKS_MAX {
+            self.unknown.retain(|_, (_, since)| !is_over(*since, now));
         }
-        self.last_unknown = now;
-        self.unknown = self.unknown.saturating_add(1);
-        (self.unknown > UNKNOWN_TOKENS_FREE).then(|| self.note(from, now))
+        let is_full = self.unknown.len() >= UNKNOWN_NETWORKS_MAX;
+        // Of too many networks the further ones count together.
+        let shared = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        let is_known = self.unknown.contains_key(&network);
+        let counted = if is_full && !is_known {
+            shared
+        } else {
+            network
+        };
+        let (count, since) = self.unknown.entry(counted).or_insert((0, now));
+        if is_over(*since, now) {
+            (*count, *since) = (0, now);
+        }
+        *count = count.saturating_add(1);
+        (*count > UNKNOWN_TOKENS_FREE).then(|| self.note(from, now))
     }
 
     /// What the operator is to be told now: once a minute if there is anything.
@@ -111,7 +130,8 @@ fn is_over(since: Timestamp, now: Timestamp) -> bool {
 mod tests {
     use super::*;
 
-    const FROM: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+    const FROM: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::BROADCAST);
 
     fn at_ms(ms: i64) -> Timestamp {
         let ms = ms.checked_add(1_000_000_000).unwrap();
@@ -153,16 +173,26 @@ mod tests {
         let mut guesses = Guesses::default();
         for _ in 0..2 {
             for ms in 0..UNKNOWN_TOKENS_FREE {
-                assert_eq!(guesses.note_unknown(FROM, at_ms(ms.into())), None);
+                assert_eq!(guesses.note_unknown((FROM, FROM), at_ms(ms.into())), None);
             }
             assert_eq!(guesses.take_rest(), None);
-            assert_eq!(guesses.note_unknown(FROM, at_ms(1_000)), Some(50));
+            assert_eq!(guesses.note_unknown((FROM, FROM), at_ms(1_000)), Some(50));
             assert_eq!(guesses.note(FROM, at_ms(1_000)), 100);
-            assert_eq!(guesses.note_unknown(FROM, at_ms(2_000)), Some(200));
+            assert_eq!(guesses.note_unknown((FROM, FROM), at_ms(2_000)), Some(200));
             assert_eq!(guesses.take_rest().map(|rest| rest.count), Some(3));
-            assert_eq!(guesses.note_unknown(FROM, at_ms(62_000)), None, "a minute");
+            assert_eq!(guesses.note_unknown((FROM, OTHER), at_ms(2_000)), None);
+            assert_eq!(
+                guesses.note_unknown((FROM, FROM), at_ms(62_000)),
+                None,
+                "a minute"
+            );
             guesses = Guesses::default();
         }
+        for number in 0..20_000 {
+            let network = IpAddr::V4(Ipv4Addr::from_bits(number));
+            guesses.note_unknown((FROM, network), at_ms(0));
+        }
+        assert!(guesses.unknown.len() <= UNKNOWN_NETWORKS_MAX.saturating_add(1));
     }
 
     #[test]

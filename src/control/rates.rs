@@ -1,9 +1,12 @@
-//! How much the tokens of a namespace may have stored in the control log: a token bucket of bytes
-//! for each namespace.
+//! How much a namespace may have stored in the control log: token buckets of bytes.
 //!
 //! The control log is kept for ever and read by each start, so what one namespace adds to it is
 //! bounded in the long run. What takes something away costs nothing and is never refused: it was
-//! stored before. The operator is not counted.
+//! stored before. A connector counts for its namespace whoever defines it; what else the operator
+//! changes is not counted, and nothing is on a server without tokens.
+//!
+//! Another token in the place of one that has leaked, and what makes a namespace private, have a
+//! bucket of their own: whoever has the leaked one must not be able to use that up by connectors.
 //!
 //! A bucket begins full and is refilled evenly. It is kept as one number, the time at which it is
 //! full again; one that is full is forgotten.
@@ -54,8 +57,11 @@ impl ControlRates {
         // If the clock was set back, the bucket is as empty as it can be, and no more than that.
         let latest = now.saturating_add(PERIOD_MICROS);
         let full_at = self.full_at.get(payer).copied().unwrap_or(now);
-        let next = full_at.clamp(now, latest).saturating_add(cost);
+        let full_at = full_at.clamp(now, latest);
+        let next = full_at.saturating_add(cost);
         if next > latest {
+            // So it is refilled from here on.
+            self.full_at.insert(payer.into(), full_at);
             let wait = next.saturating_sub(latest);
             let seconds = wait.unsigned_abs().div_ceil(MICROS.unsigned_abs());
             let seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
@@ -74,15 +80,17 @@ impl ControlRates {
 }
 
 impl Command {
-    /// The namespace whose tokens pay for what is stored. `None`: the operator asks, an address is
+    /// The name of the bucket that pays for what is stored. `None`: the operator asks, an address is
     /// counted instead, or something is taken away.
     pub fn payer(&self) -> Option<Box<str>> {
         match self {
-            Self::ReplaceToken { name, by, .. }
-            | Self::MakeToken { name, by, .. }
-            | Self::SetVisibility { name, by, .. } => by.is_some().then(|| name.clone()),
+            Self::MakeToken { name, by, .. } => by.is_some().then(|| name.clone()),
+            // No namespace is called that.
+            Self::ReplaceToken { name, by, .. } | Self::SetVisibility { name, by, .. } => {
+                by.is_some().then(|| format!("{name} access").into())
+            }
             Self::DefineConnector { id, .. } | Self::StoreCredential { id, .. } => {
-                Some((*id.owner).into())
+                (!id.owner.is_empty()).then(|| (*id.owner).into())
             }
             Self::Register(_)
             | Self::Delete { .. }
@@ -133,6 +141,7 @@ mod tests {
         assert!(take(&mut rates, "house", later).is_ok());
         assert!(take(&mut rates, "house", later).is_err());
         assert!(take(&mut rates, "house", -9_000_000).is_err(), "set back");
+        assert!(take(&mut rates, "house", -8_970_000).is_ok(), "it refills");
         for number in 0..10_000_i64 {
             let payer = number.to_string();
             let ms = number.checked_mul(100_000).unwrap();
@@ -153,7 +162,8 @@ mod tests {
             name: "meter".into(),
         };
         let token = crate::auth::TokenHash::of(b"token");
-        assert_eq!(visibility(Some(token)).payer().as_deref(), Some("house"));
+        let by_token = visibility(Some(token)).payer();
+        assert_eq!(by_token.as_deref(), Some("house access"));
         assert_eq!(visibility(None).payer(), None);
         assert_eq!(Command::RemoveConnector(id).payer(), None);
     }

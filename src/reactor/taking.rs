@@ -1,8 +1,8 @@
 //! Whether a slow client still takes bytes, as the kernel knows it.
 //!
-//! A socket that refuses bytes is reported as writable only when a third of the kernel's buffer is
-//! free. With the megabytes that Linux gives a connection, a client that reads 1 KB a second frees
-//! so much in a quarter of an hour. For that long it looks like a client that has stopped
+//! A socket that refuses bytes is reported as writable only when half of the unsent bytes that the
+//! kernel keeps for it are sent, and a third of its buffer is free. A client that reads 1 KB a
+//! second brings that about in minutes. For that long it looks like a client that has stopped
 //! reading. What tells the two apart is what the client has acknowledged: the kernel is asked for
 //! that ([`super::system::System::unacknowledged`]), but only about a connection that is about to
 //! be closed, and a few times before it is.

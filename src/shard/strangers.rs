@@ -62,7 +62,7 @@ impl Strangers {
     /// milliseconds after which it is answered if it counts as a guess.
     pub(crate) fn unknown_token(&self, address: Option<IpAddr>, now: Timestamp) -> Option<u64> {
         let from = address.unwrap_or(UNKNOWN).to_canonical();
-        self.guesses().note_unknown(from, now)
+        self.guesses().note_unknown((from, network_of(from)), now)
     }
 
     /// What the operator is to be told of now.
