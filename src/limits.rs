@@ -480,12 +480,6 @@ pub const BINDING_LINGER_MS_DEFAULT: u32 = 5_000;
 /// Entities that were bound before the start and are taken in at a time: a fraction of a
 /// millisecond. More: in later turns.
 pub const ORPHANS_PER_SLICE_MAX: usize = 256;
-/// About the bytes that a subscription takes on its core, besides its pattern and its filter.
-pub const SUBSCRIPTION_BYTES: usize = 256;
-/// The same on each shard that it concerns.
-pub const SUBSCRIPTION_SHARD_BYTES: usize = 96;
-/// How many times the bytes of its text a filter takes, parsed.
-pub const SUBSCRIPTION_FILTER_COPIES: usize = 4;
 /// Subscriptions of all connections, by default, as far as there is memory for them. More: an error
 /// message.
 pub const SUBSCRIPTIONS_MAX_DEFAULT: u32 = 4_000_000;

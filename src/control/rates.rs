@@ -80,8 +80,8 @@ impl ControlRates {
 }
 
 impl Command {
-    /// The name of the bucket that pays for what is stored. `None`: the operator asks, an address is
-    /// counted instead, or something is taken away.
+    /// The name of the bucket that pays for what is stored. `None`: the operator asks, an address
+    /// is counted instead, or something is taken away.
     pub fn payer(&self) -> Option<Box<str>> {
         match self {
             Self::MakeToken { name, by, .. } => by.is_some().then(|| name.clone()),

@@ -8,11 +8,17 @@ use super::Context;
 use crate::api::ApiError;
 use crate::api::metrics::SubscriberKind;
 use crate::api::stream_options::StreamOptions;
-use crate::limits::{SUBSCRIPTION_BYTES, SUBSCRIPTION_FILTER_COPIES, SUBSCRIPTION_SHARD_BYTES};
 use crate::shard::{Exhausted, MemoryHolders};
 use crate::subscribe::Patterns;
 use std::net::IpAddr;
 use std::sync::atomic::Ordering::Relaxed;
+
+/// About the bytes that a subscription takes on its core, besides its pattern and its filter.
+const FIXED_BYTES: usize = 256;
+/// The same on each shard that it concerns.
+const SHARD_BYTES: usize = 96;
+/// How many times the bytes of its text a filter takes, parsed.
+const FILTER_COPIES: usize = 4;
 
 /// See the module.
 #[derive(Debug)]
@@ -29,8 +35,8 @@ pub(super) struct SubscriptionMemory {
 pub(super) fn bytes_of(patterns: &Patterns, options: &StreamOptions, shards: usize) -> usize {
     let filter = options.filter.as_ref().map_or(0, |it| it.text().len());
     let text = patterns.heap_bytes();
-    let fixed = SUBSCRIPTION_BYTES + SUBSCRIPTION_FILTER_COPIES * filter;
-    fixed + text + shards * (SUBSCRIPTION_SHARD_BYTES + text)
+    let fixed = FIXED_BYTES + FILTER_COPIES * filter;
+    fixed + text + shards * (SHARD_BYTES + text)
 }
 
 impl SubscriptionMemory {
