@@ -38,7 +38,7 @@ pub struct SnapshotPage {
     pub namespaces: Vec<Box<str>>,
     /// The last id that it covers, shown or not; `None` if it covers all that is left.
     pub last: Option<Box<str>>,
-    /// Units of work that the filter took.
+    /// Units of work that the filter took, and what was encoded and left out.
     pub filter_units: u64,
     /// An entity is so large that it can't be judged: there is no page.
     pub is_too_costly: bool,
@@ -248,12 +248,19 @@ fn add(page: &mut SnapshotPage, query: &SnapshotQuery, entity: Entity<'_>) -> bo
     }
     let json = &mut page.json;
     let start = json.len();
+    if start > 0 && query.fields.is_none() && start + entity.body_bytes() > SNAPSHOT_PAGE_BYTES_MAX
+    {
+        // It is not encoded only to be found too large for what is left of the page.
+        return false;
+    }
     json.push(if start == 0 { b'[' } else { b',' });
     let fields = query.fields.as_ref();
     encode::entity(json, entity.head(), entity.properties(), fields);
     let bytes = json.len() - start - 1;
     if bytes > SNAPSHOT_VALUE_BYTES_MAX {
         json.truncate(start + 1);
+        json.shrink_to(SNAPSHOT_PAGE_BYTES_MAX);
+        page.filter_units += bytes as u64;
         encode::entity_omitted(json, entity.head(), bytes);
     }
     if start > 0 && json.len() > SNAPSHOT_PAGE_BYTES_MAX {

@@ -585,7 +585,7 @@ impl Answers {
     /// True if what is to be sent next is more than a small answer, or will be once it is written.
     pub(crate) fn are_large(&self) -> bool {
         let next = self.slots.front().map_or(0, |it| it.state.next_bytes());
-        self.pending_bytes().max(next) > limits::SMALL_ANSWER_BYTES_MAX
+        self.pending_bytes().max(self.static_bytes).max(next) > limits::SMALL_ANSWER_BYTES_MAX
     }
 
     /// Bytes that were written since the last call.
