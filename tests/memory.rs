@@ -495,3 +495,41 @@ fn subscriptions_are_counted_and_refused_when_one_address_has_too_many() {
         (memory()["streams"] == 0).then_some(())
     });
 }
+
+/// Pages of a snapshot, each with one large entity, come faster than a client takes them.
+#[test]
+fn snapshots_that_nobody_takes_stay_within_the_budget() {
+    let dir = TempDir::new().expect("a temporary directory");
+    let budget = 32 * MIB;
+    let server = Setup::new(dir.path(), 2)
+        .env("FLUX_MEMORY_BYTES", &budget.to_string())
+        .start();
+    let text = "z".repeat(900 * 1024);
+    for number in 0..4 {
+        let properties = format!(r#"{{"text":"{text}"}}"#);
+        assert_eq!(
+            server
+                .publish(&format!("b{number}/big"), &properties)
+                .status,
+            200
+        );
+    }
+    let subscribe: &[u8] = br#"{"type":"subscribe","id":1,"entity_id":"*","snapshot":true}"#;
+    let kinds = [
+        get("/api/stream?entity_id=*&snapshot=true").into_bytes(),
+        websocket(&[(0x81, subscribe)]),
+    ];
+    let mut hostile = Vec::new();
+    for number in 0..240_u16 {
+        let address = Ipv4Addr::new(
+            127,
+            0,
+            0,
+            1 + u8::try_from(number % 12).expect("an address"),
+        );
+        hostile.push(pour(&server, address, &kinds[usize::from(number % 2)]));
+        let memory = server.get("/health?detail").json()["memory"].clone();
+        let used = memory["used"].as_u64().expect("a number of bytes");
+        assert!(used <= budget * 11 / 10, "{number}: {memory}");
+    }
+}

@@ -88,21 +88,35 @@ impl<S: System> Core<S> {
 
     /// Gives up a session that is owed more than there is memory for.
     fn check_outbox(&mut self, index: u32, connection: &mut Connection<S::Socket>) {
-        let Session::WebSocket(websocket) = &mut connection.session else {
-            return;
+        let (bytes, is_owed_much) = match &connection.session {
+            Session::Http(_) => return,
+            Session::WebSocket(websocket) => (websocket.outbox_bytes(), websocket.is_owed_much()),
+            Session::Stream(streaming) => {
+                let feed = &streaming.stream.feed;
+                (feed.heap_bytes(), feed.is_owed_much())
+            }
         };
-        let more = websocket.outbox_bytes();
-        let more = more.saturating_sub(connection.held.outboxes);
-        if more == 0 || connection.closing != Closing::Open || !websocket.is_owed_much() {
+        let more = bytes.saturating_sub(connection.held.outboxes);
+        if more == 0 || connection.closing != Closing::Open || !is_owed_much {
             return;
         }
         let held = connection.held.total();
-        if !(self.context.memory).admits(connection.holders, held, more) {
-            websocket.give_up();
-            websocket.close_behind(OUT_OF_MEMORY);
-            connection.close_for(CloseCause::Memory, self.now_ms);
-            connection.queue_write(index, &mut self.to_write);
+        if (self.context.memory).admits(connection.holders, held, more) {
+            return;
         }
+        match &mut connection.session {
+            Session::Http(_) => {}
+            Session::WebSocket(websocket) => {
+                websocket.give_up();
+                websocket.close_behind(OUT_OF_MEMORY);
+            }
+            Session::Stream(streaming) => {
+                streaming.stream.feed.give_up();
+                streaming.stream.end_behind(OUT_OF_MEMORY);
+            }
+        }
+        connection.close_for(CloseCause::Memory, self.now_ms);
+        connection.queue_write(index, &mut self.to_write);
     }
 
     /// Puts a connection into the queue for memory, once.

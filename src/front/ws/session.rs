@@ -329,9 +329,7 @@ impl WebSocket {
 
     /// True if the client is owed more than one that keeps up.
     pub(crate) fn is_owed_much(&self) -> bool {
-        self.feed.outbox.is_large()
-            || self.feed.keeps_much()
-            || self.withheld.bytes() > limits::MEMORY_UNCOUNTED_BYTES_MAX
+        self.feed.is_owed_much() || self.withheld.bytes() > limits::MEMORY_UNCOUNTED_BYTES_MAX
     }
 
     /// Bytes of the answers and changes that the client is owed.

@@ -247,6 +247,11 @@ impl Feed {
         reason
     }
 
+    /// True if the client is owed more than a little.
+    pub(crate) fn is_owed_much(&self) -> bool {
+        self.outbox.is_large() || self.keeps_much()
+    }
+
     /// True if the streams keep more than a client that is paced a little.
     pub(crate) fn keeps_much(&self) -> bool {
         self.subscriptions.heap_bytes() > limits::MEMORY_UNCOUNTED_BYTES_MAX
