@@ -532,4 +532,9 @@ fn snapshots_that_nobody_takes_stay_within_the_budget() {
         let used = memory["used"].as_u64().expect("a number of bytes");
         assert!(used <= budget * 11 / 10, "{number}: {memory}");
     }
+    drop(hostile);
+    wait_within(PATIENCE, "the memory to be given back", || {
+        let memory = server.get("/health?detail").json()["memory"].clone();
+        (memory["used"].as_u64() < Some(MIB)).then_some(())
+    });
 }
