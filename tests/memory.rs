@@ -58,12 +58,22 @@ fn a_write_without_a_known_token_is_refused_before_its_body() {
     connection.response().expect_error(413, too_long);
 }
 
+/// A server whose clients may hold so many bytes.
+fn with_budget(dir: &TempDir, bytes: u64) -> Server {
+    Setup::new(dir.path(), 2)
+        .env("FLUX_MEMORY_BYTES", &bytes.to_string())
+        .start()
+}
+
+/// Its account of memory.
+fn memory_of(server: &Server) -> Value {
+    server.get("/health?detail").json()["memory"].clone()
+}
+
 /// A server with 16 MiB of events, an entity of 3 MiB and a list of 8 MiB, and the cursor before
 /// all of it.
 fn with_large_answers(dir: &TempDir) -> (Server, String) {
-    let server = Setup::new(dir.path(), 2)
-        .env("FLUX_MEMORY_BYTES", &BUDGET.to_string())
-        .start();
+    let server = with_budget(dir, BUDGET);
     let polled = server.get("/api/changes").json();
     let since = polled["cursor"].as_str().expect("a cursor").to_owned();
     let text = "x".repeat(16 * 1024);
@@ -269,7 +279,7 @@ fn attacks(since: &str) -> Vec<Kind> {
 fn give_back(server: &Server) {
     let until = now() + PATIENCE;
     loop {
-        let memory = server.get("/health?detail").json()["memory"].clone();
+        let memory = memory_of(server);
         if memory["used"].as_u64() < Some(MIB) {
             return;
         }
@@ -282,7 +292,7 @@ fn give_back(server: &Server) {
 fn besiege(addresses: u8, used_max: u64) {
     let dir = TempDir::new().expect("a temporary directory");
     let (server, since) = with_large_answers(&dir);
-    let memory = || server.get("/health?detail").json()["memory"].clone();
+    let memory = || memory_of(&server);
     let before = server.memory_bytes();
     let (mut most, mut most_used) = (0, 0);
     let attacks = attacks(&since);
@@ -373,10 +383,8 @@ fn memory_of_clients_that_have_gone_goes_back_to_the_system() {
 /// may be.
 fn waiting_clients_stay_within(budget: u64, connections: u16, request: &str) {
     let dir = TempDir::new().expect("a temporary directory");
-    let server = Setup::new(dir.path(), 2)
-        .env("FLUX_MEMORY_BYTES", &budget.to_string())
-        .start();
-    let memory = || server.get("/health?detail").json()["memory"].clone();
+    let server = with_budget(&dir, budget);
+    let memory = || memory_of(&server);
     let requests = request.repeat(8);
     let waiting: Vec<Connection> = (0..connections)
         .map(|number| {
@@ -454,10 +462,8 @@ fn pages_that_are_not_taken_are_held_by_no_connection() {
 fn subscriptions_are_counted_and_refused_when_one_address_has_too_many() {
     let dir = TempDir::new().expect("a temporary directory");
     let budget = 16 * MIB;
-    let server = Setup::new(dir.path(), 2)
-        .env("FLUX_MEMORY_BYTES", &budget.to_string())
-        .start();
-    let memory = || server.get("/health?detail").json()["memory"].clone();
+    let server = with_budget(&dir, budget);
+    let memory = || memory_of(&server);
     let before = server.memory_bytes();
     let connections: Vec<Connection> = (0..30)
         .map(|connection| {
@@ -501,9 +507,7 @@ fn subscriptions_are_counted_and_refused_when_one_address_has_too_many() {
 fn snapshots_that_nobody_takes_stay_within_the_budget() {
     let dir = TempDir::new().expect("a temporary directory");
     let budget = 32 * MIB;
-    let server = Setup::new(dir.path(), 2)
-        .env("FLUX_MEMORY_BYTES", &budget.to_string())
-        .start();
+    let server = with_budget(&dir, budget);
     let text = "z".repeat(900 * 1024);
     for number in 0..4 {
         let properties = format!(r#"{{"text":"{text}"}}"#);
@@ -528,13 +532,13 @@ fn snapshots_that_nobody_takes_stay_within_the_budget() {
             1 + u8::try_from(number % 12).expect("an address"),
         );
         hostile.push(pour(&server, address, &kinds[usize::from(number % 2)]));
-        let memory = server.get("/health?detail").json()["memory"].clone();
+        let memory = memory_of(&server);
         let used = memory["used"].as_u64().expect("a number of bytes");
         assert!(used <= budget * 11 / 10, "{number}: {memory}");
     }
     drop(hostile);
     wait_within(PATIENCE, "the memory to be given back", || {
-        let memory = server.get("/health?detail").json()["memory"].clone();
+        let memory = memory_of(&server);
         (memory["used"].as_u64() < Some(MIB)).then_some(())
     });
 }

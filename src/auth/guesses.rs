@@ -33,8 +33,9 @@ pub struct Guesses {
     /// Failures with less than [`GUESS_REPORT_SECONDS`] between one and the next.
     in_a_row: u32,
     last: Timestamp,
-    /// Unknown tokens on other calls, by network: how many since when.
-    unknown: HashMap<IpAddr, (u32, Timestamp)>,
+    /// Unknown tokens on other calls, by network, since `unknown_since`.
+    unknown: HashMap<IpAddr, u32>,
+    unknown_since: Timestamp,
     /// Failures that the operator was not told of yet.
     untold: Option<Failures>,
 }
@@ -88,22 +89,16 @@ impl Guesses {
         (from, network): (IpAddr, IpAddr),
         now: Timestamp,
     ) -> Option<u64> {
-        if self.unknown.len() >= UNKNOWN_NETWORKS_MAX {
-            self.unknown.retain(|_, (_, since)| !is_over(*since, now));
+        if is_over(self.unknown_since, now) {
+            self.unknown.clear();
+            self.unknown_since = now;
         }
-        let is_full = self.unknown.len() >= UNKNOWN_NETWORKS_MAX;
+        let has_place =
+            self.unknown.len() < UNKNOWN_NETWORKS_MAX || self.unknown.contains_key(&network);
         // Of too many networks the further ones count together.
         let shared = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-        let is_known = self.unknown.contains_key(&network);
-        let counted = if is_full && !is_known {
-            shared
-        } else {
-            network
-        };
-        let (count, since) = self.unknown.entry(counted).or_insert((0, now));
-        if is_over(*since, now) {
-            (*count, *since) = (0, now);
-        }
+        let counted = if has_place { network } else { shared };
+        let count = self.unknown.entry(counted).or_default();
         *count = count.saturating_add(1);
         (*count > UNKNOWN_TOKENS_FREE).then(|| self.note(from, now))
     }

@@ -8,7 +8,7 @@ use super::taking::Taking;
 use super::turns::Account;
 use crate::api::metrics::{CloseCause, RoutePattern};
 use crate::front::http::Answers;
-use crate::front::ws::WebSocket;
+use crate::front::ws::{OUT_OF_MEMORY, WebSocket};
 use crate::limits;
 use crate::service::streams::Feed;
 use crate::shard::{MemoryHolders, MemoryHolding};
@@ -262,6 +262,28 @@ impl<T: Socket> Connection<T> {
             Session::WebSocket(websocket) => websocket.feed.outbox.take_replaced(),
             Session::Stream(streaming) => streaming.stream.feed.outbox.take_replaced(),
         }
+    }
+
+    /// Gives up what a subscriber is owed, and begins to close: there is no memory for it.
+    pub(crate) fn give_up_outbox(&mut self, now_ms: u64) {
+        match &mut self.session {
+            Session::Http(_) => {}
+            Session::WebSocket(websocket) => websocket.give_up(),
+            Session::Stream(streaming) => streaming.stream.feed.give_up(),
+        }
+        self.close_behind((CloseCause::Memory, OUT_OF_MEMORY), now_ms);
+    }
+
+    /// Tells a subscriber behind what it is owed why it is closed, and begins to close.
+    pub(crate) fn close_behind(&mut self, (cause, reason): (CloseCause, &str), now_ms: u64) {
+        match &mut self.session {
+            Session::Http(_) => return,
+            Session::WebSocket(websocket) => {
+                websocket.close_behind(reason);
+            }
+            Session::Stream(streaming) => streaming.stream.end_behind(reason),
+        }
+        self.close_for(cause, now_ms);
     }
 
     /// Begins to close: what waits is still sent.

@@ -7,7 +7,6 @@ use super::system::System;
 use crate::api::metrics::CloseCause;
 use crate::api::{ApiError, encode};
 use crate::front::http;
-use crate::front::ws::SLOW_READER;
 use crate::limits;
 use crate::report::{self, LogEvent};
 use crate::wire::ws::write_text;
@@ -211,7 +210,7 @@ impl<S: System> Core<S> {
             };
             if websocket.metrics && connection.closing == Closing::Open {
                 if websocket.feed.outbox.push_metrics(&frame).is_err() {
-                    self.drop_slow_reader(index, SLOW_READER);
+                    self.drop_slow_reader(index);
                 }
                 self.queue_write(index);
             }

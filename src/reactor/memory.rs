@@ -104,18 +104,7 @@ impl<S: System> Core<S> {
         if (self.context.memory).admits(connection.holders, held, more) {
             return;
         }
-        match &mut connection.session {
-            Session::Http(_) => {}
-            Session::WebSocket(websocket) => {
-                websocket.give_up();
-                websocket.close_behind(OUT_OF_MEMORY);
-            }
-            Session::Stream(streaming) => {
-                streaming.stream.feed.give_up();
-                streaming.stream.end_behind(OUT_OF_MEMORY);
-            }
-        }
-        connection.close_for(CloseCause::Memory, self.now_ms);
+        connection.give_up_outbox(self.now_ms);
         connection.queue_write(index, &mut self.to_write);
     }
 
@@ -198,14 +187,8 @@ impl<S: System> Core<S> {
         http::leave_poll(&mut self.context, &mut connection.answers, subscriber);
         let reader = match &mut connection.session {
             Session::Http(reader) => reader,
-            Session::WebSocket(websocket) => {
-                websocket.close_behind(OUT_OF_MEMORY);
-                connection.close_for(CloseCause::Memory, now_ms);
-                return;
-            }
-            Session::Stream(streaming) => {
-                streaming.stream.end_behind(OUT_OF_MEMORY);
-                connection.close_for(CloseCause::Memory, now_ms);
+            Session::WebSocket(_) | Session::Stream(_) => {
+                connection.close_behind((CloseCause::Memory, OUT_OF_MEMORY), now_ms);
                 return;
             }
         };

@@ -10,7 +10,7 @@ use super::tls;
 use crate::api::metrics::CloseCause;
 use crate::engine::CollectedChanges;
 use crate::front::http::{self, Client};
-use crate::front::ws::{OUT_OF_MEMORY, SLOW_READER};
+use crate::front::ws::SLOW_READER;
 use crate::limits;
 use crate::service::subscribe::Subscriber;
 use crate::shard::{MemoryPart, Message, RequestId};
@@ -39,7 +39,7 @@ impl<S: System> Subscribers for Core<S> {
         let owed = feed.outbox.is_empty();
         let gets_cursors = feed.note_pushed(self.now_micros);
         if feed.outbox.push_change(change).is_err() {
-            self.drop_slow_reader(index, SLOW_READER);
+            self.drop_slow_reader(index);
         } else if owed {
             connection.sent_ms = self.now_ms;
         } else if feed.outbox.is_large() {
@@ -120,32 +120,15 @@ impl<S: System> Core<S> {
         if more == 0 || memory.admits(connection.holders, before, more) {
             memory.settle(connection.holders, &mut connection.held, holding);
         } else {
-            match &mut connection.session {
-                Session::Http(_) => {}
-                Session::WebSocket(websocket) => websocket.give_up(),
-                Session::Stream(streaming) => streaming.stream.feed.give_up(),
-            }
-            self.drop_slow_reader(index, OUT_OF_MEMORY);
+            connection.give_up_outbox(self.now_ms);
         }
     }
 
-    pub(crate) fn drop_slow_reader(&mut self, index: u32, reason: &str) {
-        let Some(connection) = self.connections.get_mut(index) else {
-            return;
-        };
-        match &mut connection.session {
-            Session::Http(_) => return,
-            Session::WebSocket(websocket) => {
-                websocket.close_behind(reason);
-            }
-            Session::Stream(streaming) => streaming.stream.end_behind(reason),
+    /// Closes a subscriber that is too far behind.
+    pub(crate) fn drop_slow_reader(&mut self, index: u32) {
+        if let Some(connection) = self.connections.get_mut(index) {
+            connection.close_behind((CloseCause::SlowReader, SLOW_READER), self.now_ms);
         }
-        let cause = if reason == OUT_OF_MEMORY {
-            CloseCause::Memory
-        } else {
-            CloseCause::SlowReader
-        };
-        connection.close_for(cause, self.now_ms);
     }
 
     /// Writes to connections that something waits for: a slice of those with answers, and one of

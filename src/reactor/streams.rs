@@ -6,7 +6,7 @@ use super::event_loop::Core;
 use super::fan_out::StreamPush;
 use super::system::System;
 use crate::front::http::{self, Client};
-use crate::front::ws::{FRAMING, SLOW_READER};
+use crate::front::ws::FRAMING;
 use crate::limits::{FRAME_BYTES_PER_UNIT, PUSH_UNITS, STREAM_TIMERS_PER_TURN_MAX};
 use crate::service::streams::{Current, FrameBuffers, Frames, Streams, Wanted};
 use crate::service::subscribe::Subscriber;
@@ -185,7 +185,7 @@ impl<S: System> Core<S> {
         let pushed = feed.push(current, wanted, frames, self.now_micros);
         let lost = pushed.is_ok_and(|pushed| pushed.lost_event);
         if pushed.is_err() {
-            self.drop_slow_reader(index, SLOW_READER);
+            self.drop_slow_reader(index);
         }
         self.note_owed(index, owed);
         self.note_stream_timer(index);
@@ -269,7 +269,7 @@ impl<S: System> Core<S> {
             };
             let owed = feed.outbox.is_empty();
             if feed.on_timer(&self.context, self.now_micros).is_err() {
-                self.drop_slow_reader(index, SLOW_READER);
+                self.drop_slow_reader(index);
             }
             self.note_owed(index, owed);
             self.note_stream_timer(index);

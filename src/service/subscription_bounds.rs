@@ -8,6 +8,7 @@ use super::Context;
 use crate::api::ApiError;
 use crate::api::metrics::SubscriberKind;
 use crate::api::stream_options::StreamOptions;
+use crate::limits::MEMORY_UNCOUNTED_BYTES_MAX;
 use crate::shard::{Exhausted, MemoryHolders};
 use crate::subscribe::Patterns;
 use std::net::IpAddr;
@@ -49,11 +50,15 @@ impl SubscriptionMemory {
         }
     }
 
-    /// Asks for what one more takes.
+    /// Asks for what one more takes. A few are not refused, as little as the connection is then
+    /// counted for.
     ///
     /// # Errors
     /// If there is no memory for it.
     pub(super) fn ask<L>(&self, context: &mut Context<L>, bytes: usize) -> Result<(), ApiError> {
+        if self.held + bytes <= MEMORY_UNCOUNTED_BYTES_MAX {
+            return Ok(());
+        }
         let more = self.uncounted + bytes;
         let counted = self.held.saturating_sub(self.uncounted);
         if context.memory.admits(self.holders, counted, more) {
@@ -122,5 +127,30 @@ pub(super) fn discount<L>(context: &Context<L>, (address, kind): (Option<IpAddr>
     context.tally().note_unsubscribed(kind);
     if let Some(address) = address {
         context.counters.subscribed.remove(address);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::TestCores;
+    use super::*;
+    use crate::shard::MemoryPart;
+
+    #[test]
+    fn a_few_are_made_also_if_there_is_no_memory_and_no_more() {
+        let mut cores = TestCores::new(1);
+        let context = cores.context(0);
+        let limit = context.memory.budget().limit();
+        let mut memory = SubscriptionMemory::new(MemoryHolders::default());
+        assert_eq!(memory.ask(context, limit / 2), Ok(()));
+        context.memory.change(MemoryPart::Bodies, 0, limit);
+        let mut made = 0;
+        while memory.ask(context, 400).is_ok() {
+            memory.add(400);
+            made += 1;
+            assert!(made < 100);
+        }
+        assert_eq!(made, MEMORY_UNCOUNTED_BYTES_MAX / 400);
+        assert_eq!(memory.ask(context, 400), Err(ApiError::OutOfMemory));
     }
 }

@@ -70,7 +70,7 @@ async def describe(agent: Agent, mode: str) -> None:
 
 
 async def write_and_read(agent: Agent) -> None:
-    prefix = f"{agent.space}/work/"
+    prefix = f"{agent.space}/jobs/"
     a, b = f"{prefix}a", f"{prefix}b é"
     made = await agent.tool("publish", id=a, properties={"status": "open", "n": 1}, event_id=f"{a}-1")
     assert made["version"] == 1, made
